@@ -37,11 +37,13 @@ from benchmarks.simulated_gate import (
     rate,
     stored,
 )
-from pytest_gpuperf.analysis.compare import compare, compare_values
 from pytest_gpuperf.analysis.priors import Prior
 from pytest_gpuperf.analysis.rule import Rule
+from pytest_gpuperf.analysis.suite.comparison import compare_values
 from pytest_gpuperf.analysis.values import RecordValues, values_from_numbers
 from pytest_gpuperf.model import Histogram, LoadPoint, Record, Run, StartTimes, Window
+from pytest_gpuperf.publish.comparison import compare_record
+from pytest_gpuperf.store import Baseline
 
 #: Part of the usual repetitions where stored records are judged, which takes some milliseconds each.
 EFFORT = 0.3
@@ -219,7 +221,7 @@ def seconds_of_a_comparison() -> tuple[float, float]:
     here, there = record("new"), [record(str(index)) for index in range(20)]
     from_values = min(timeit.repeat(lambda: compare_values(here, there, rule), number=1, repeat=20))
     new, old = stored_record("new"), [stored_record(str(index)) for index in range(20)]
-    from_records = min(timeit.repeat(lambda: compare(new, old, rule), number=1, repeat=20))
+    from_records = min(timeit.repeat(lambda: compare_record(new, Baseline(tuple(old)), rule), number=1, repeat=20))
     return from_values, from_records
 
 

@@ -17,12 +17,12 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 
-from pytest_gpuperf.analysis.compare import compare
 from pytest_gpuperf.analysis.priors import PRIORS
 from pytest_gpuperf.analysis.rule import Rule
 from pytest_gpuperf.model import Histogram, Record, Verdict
 from pytest_gpuperf.model.histogram import GAMMA
-from pytest_gpuperf.store import Store
+from pytest_gpuperf.publish.comparison import compare_record
+from pytest_gpuperf.store import Baseline, Store
 
 
 def slowed(record: Record, factor: float) -> Record:
@@ -69,7 +69,7 @@ def share(candidates: Sequence[dict[str, Record]], size: int, factor: float, wan
             for name, record in tests.items():
                 known = [earlier[name] for earlier in baseline if name in earlier]
                 rule = Rule(prior=PRIORS["cpu"], tests=len(tests))
-                verdicts.append(compare(slowed(record, factor), known, rule).verdict is wanted)
+                verdicts.append(compare_record(slowed(record, factor), Baseline(tuple(known)), rule).verdict is wanted)
             hits += sum(verdicts) if each else any(verdicts)
             total += len(verdicts) if each else 1
     return hits / total

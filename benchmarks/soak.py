@@ -25,13 +25,13 @@ from onnx import TensorProto, helper, save
 
 from benchmarks.identity_server import identity_server
 from pytest_gpuperf import KServeEndpoint, TritonEndpoint
-from pytest_gpuperf.analysis.compare import compare
 from pytest_gpuperf.analysis.rule import Rule
 from pytest_gpuperf.cli.new_record import new_key, new_record
 from pytest_gpuperf.device import Monitor, find_device
 from pytest_gpuperf.measure import MeasurePlan, measure_sweep
 from pytest_gpuperf.model import LoadPoint, Record, Run
-from pytest_gpuperf.store import Store
+from pytest_gpuperf.publish.comparison import compare_record
+from pytest_gpuperf.store import Baseline, Store
 from pytest_gpuperf.targets import Target, as_target
 
 #: Growth over the whole soak, per figure, that noise of the allocator and of the machine explains.
@@ -165,7 +165,7 @@ def soak(minutes: float, folder: Path, temporary: Path, *, triton: bool) -> int:
             fresh = [TritonEndpoint(model, threads=1, shared_memory="system")]
             for target in targets + fresh * (triton and len(samples) % _TRITON_EVERY == 0):
                 record = new_record(key, [measured(target, monitor)])
-                compare(record, baseline, Rule())
+                compare_record(record, Baseline(tuple(baseline)), Rule())
                 store.write(record)
                 baseline = [record, *baseline[:4]]
             samples.append(sample(began_s, temporary))

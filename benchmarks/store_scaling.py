@@ -18,9 +18,9 @@ from datetime import datetime, timedelta, timezone
 from itertools import islice
 from pathlib import Path
 
-from pytest_gpuperf.analysis.compare import compare
 from pytest_gpuperf.analysis.rule import Rule
 from pytest_gpuperf.model import Histogram, LoadPoint, PlainMapping, Record, Run, StartTimes, Window
+from pytest_gpuperf.publish.comparison import compare_record
 from pytest_gpuperf.store import Store, select_baseline
 
 KEY: PlainMapping = {
@@ -88,7 +88,7 @@ def gate_s(store: Store, candidate: Record) -> float:
     """Return the seconds of a test's gate: list, read, check and compare."""
     begin = time.perf_counter()
     baseline = select_baseline(store, KEY)
-    compare(candidate, baseline.records, Rule())
+    compare_record(candidate, baseline, Rule())
     seconds = time.perf_counter() - begin
     assert len(baseline.records) == WINDOW
     return seconds

@@ -15,13 +15,13 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special
 
-from pytest_gpuperf.analysis.compare import compare
 from pytest_gpuperf.analysis.decision import decide
 from pytest_gpuperf.analysis.evidence import StoredArrays, stored_evidence
 from pytest_gpuperf.analysis.panel import Panel, panel
 from pytest_gpuperf.analysis.priors import Prior, Priors, calibrated_priors, series_priors
 from pytest_gpuperf.analysis.robust import FloatArray, locate
 from pytest_gpuperf.analysis.rule import Rule
+from pytest_gpuperf.analysis.suite.comparison import compare_values
 from pytest_gpuperf.analysis.suite.rows import detectable_worsening
 from pytest_gpuperf.analysis.values import RecordValues, SeriesPoint, values_of, worsening_of
 from pytest_gpuperf.model import Record, Verdict
@@ -120,17 +120,18 @@ def calibrate(tests: Sequence[Sequence[Record]], rules: Sequence[Rule]) -> Calib
     pooled = pool(values, rules)
     alarmed: dict[str, bool] = {}
     judged = []
-    for records, rule in zip(tests, rules, strict=True):
+    for records, known, rule in zip(tests, values, rules, strict=True):
         regressed = {}
-        for record in records:
+        for record, candidate in zip(records, known, strict=True):
             # The prior that judges a record must not contain it.
             rest = [
                 [value for value, owner in zip(side, owners, strict=True) if owner.invocation != record.invocation]
                 for side, owners in zip(values, tests, strict=True)
             ]
             prior = _prior(rule, pool(rest, rules))
-            baseline = [earlier for earlier in records if earlier is not record]
-            regressed[record.id] = compare(record, baseline, replace(rule, prior=prior)).verdict is Verdict.REGRESSED
+            baseline = [earlier for earlier in known if earlier is not candidate]
+            comparison = compare_values(candidate, baseline, replace(rule, prior=prior))
+            regressed[record.id] = comparison.verdict is Verdict.REGRESSED
             alarmed[record.invocation] = alarmed.get(record.invocation, False) or regressed[record.id]
         judged.append(Proportion(sum(regressed.values()), len(regressed)))
     rows = [_series(side, replace(rule, prior=_prior(rule, pooled))) for side, rule in zip(values, rules, strict=True)]

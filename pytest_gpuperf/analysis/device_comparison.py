@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from pytest_gpuperf.analysis.changes import changes
-from pytest_gpuperf.analysis.compare import compare_values
 from pytest_gpuperf.analysis.cost.prices import cheapest, device_of, usd_per_million
 from pytest_gpuperf.analysis.priors import PRIORS
 from pytest_gpuperf.analysis.rule import Rule
+from pytest_gpuperf.analysis.suite.comparison import compare_values
 from pytest_gpuperf.analysis.values import RecordValues, SeriesKey, Values, point_name, values_of
 from pytest_gpuperf.model import (
     Change,

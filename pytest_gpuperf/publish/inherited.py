@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from pytest_gpuperf.analysis.compare import compare_values
 from pytest_gpuperf.analysis.rule import Rule
+from pytest_gpuperf.analysis.suite.comparison import compare_values
 from pytest_gpuperf.analysis.suite.inherited import inherit
 from pytest_gpuperf.analysis.values import RecordValues, without_movement
 from pytest_gpuperf.model import Comparison, Verdict

@@ -45,9 +45,8 @@ _MAX_ROWS = 12
 #: In place of a verdict, for a test without figures.
 NOT_MEASURED = "not measured"
 REJECTED = "the test failed, so this record is not used as a baseline"
-_WAITS = "The record joins the baseline after a later one that is unchanged or improved, or if you accept it"
-SUSPECT = f"suspect: this looks like a regression, but not with certainty. {_WAITS}"
-SUSPECT_TOGETHER = f"suspect: all tests together may have become slower. {_WAITS}"
+#: When a suspect record joins the baseline, up to how somebody may accept it.
+WAITS = "The record joins the baseline after a later one that is unchanged or improved, or"
 NOTHING_IN_COMMON = "candidate and reference measured nothing in common"
 
 
@@ -122,11 +121,22 @@ def warnings(notes: Sequence[str]) -> list[str]:
     return [f"  ! {note}" for note in notes]
 
 
+def suspicion(comparison: Comparison) -> str:
+    """Return why a record is suspect, as what follows its name."""
+    if comparison.common and not any(row.p_value <= comparison.alpha for row in comparison.rows):
+        return "belongs to an invocation in which all tests may have become slower"
+    return "looks like a regression, but not with certainty"
+
+
+def suspect_note(comparison: Comparison) -> str:
+    """Return why a record is suspect, and what it waits for."""
+    return f"suspect: this {suspicion(comparison)}. {WAITS} if you accept it"
+
+
 def rejection_notes(record: Record, comparison: Comparison) -> list[str]:
     """Say that a record joins no baseline, unless its verdict says so."""
     if record.gate == "suspect" and record.status == "complete":
-        alone = any(row.p_value <= comparison.alpha for row in comparison.rows)
-        return [SUSPECT if alone or not comparison.common else SUSPECT_TOGETHER]
+        return [suspect_note(comparison)]
     rejected = record.gate == "failed" and record.status == "complete"
     return [REJECTED] if rejected and comparison.verdict is not Verdict.REGRESSED else []
 

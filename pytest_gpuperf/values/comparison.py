@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pytest_gpuperf.analysis.compare import compare_values
 from pytest_gpuperf.analysis.duet.compare import compare_duet_values
 from pytest_gpuperf.analysis.priors import BLOCK_PRIOR, RECORD_PRIOR, Prior, Priors
 from pytest_gpuperf.analysis.rule import Rule
-from pytest_gpuperf.analysis.suite.comparison import TestValues, compare_suite_values
+from pytest_gpuperf.analysis.suite.comparison import TestValues, compare_suite_values, compare_values
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.model import CommonMode, Comparison, Plain, Row, Verdict
 from pytest_gpuperf.values.records import ValueRecord, brief

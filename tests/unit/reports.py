@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from pytest_gpuperf.analysis.compare import compare
 from pytest_gpuperf.analysis.priors import Prior
 from pytest_gpuperf.analysis.rule import Rule
 from pytest_gpuperf.model import (
@@ -19,6 +18,7 @@ from pytest_gpuperf.model import (
     Verdict,
     curves_of,
 )
+from tests.unit.comparing import compare
 from tests.unit.factories import KEY, equal_runs, record
 
 TEST = "tests/test_serving.py::test_resnet50[fp16]"

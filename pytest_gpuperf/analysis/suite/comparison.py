@@ -1,4 +1,10 @@
-"""Comparison of all tests of an invocation with their baselines: rows with verdicts, and the common mode."""
+"""Comparison of all tests of an invocation with their baselines: rows with verdicts, and the common mode.
+
+``evidence`` has the arithmetic and its sources, ``multiplicity`` the split of alpha. Here both are applied to a
+record's series, and each series gets a verdict: regressed (worse by more than the minimum effect), improved (better by
+more), unchanged (shown to lie inside the equivalence bounds), or else inconclusive. "Unchanged" is a claim, too: it is
+made only where two one-sided tests put the change inside the bounds. ``duet.compare`` compares the sides of a duet.
+"""
 
 from __future__ import annotations
 
@@ -114,6 +120,17 @@ def compare_suite_values(
             suspect=comparison.suspect or (comparison.verdict in _JOINING and _is_suspect_together(modes, rule)),
         )
     return SuiteComparison(comparisons, tuple(mode for modes in common.values() for mode in modes))
+
+
+def compare_values(
+    candidate: RecordValues,
+    baseline: Sequence[RecordValues],
+    rule: Rule,
+    *,
+    pinned: Sequence[RecordValues] = (),
+) -> Comparison:
+    """Compare a record with its baseline, newest first, by itself."""
+    return compare_suite_values({"": TestValues(candidate, baseline, rule, pinned)}).comparisons[""]
 
 
 def _comparison(test: TestValues, rows: list[Row]) -> Comparison:

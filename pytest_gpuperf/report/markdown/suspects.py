@@ -8,11 +8,7 @@ from pytest_gpuperf.model import ReportedTest
 from pytest_gpuperf.report import escape
 from pytest_gpuperf.report.commands import accept
 from pytest_gpuperf.report.common_mode import common_failure, common_note, common_of
-
-_WAITING = (
-    "looks like a regression, but not with certainty. The record joins the baseline after a later one that is "
-    "unchanged or improved, or with"
-)
+from pytest_gpuperf.report.summary import WAITS, suspicion
 
 
 def together(reported: Sequence[ReportedTest]) -> list[str]:
@@ -26,5 +22,7 @@ def waiting(group: Sequence[ReportedTest]) -> list[str]:
     """Return a line for each suspect record, with the command that accepts it."""
     suspects = [test for test in group if test.record.gate == "suspect"]
     return [
-        f"{escape.code(escape.shorten(test.record.test))}: {_WAITING} {escape.code(accept(test))}" for test in suspects
+        f"{escape.code(escape.shorten(test.record.test))}: {suspicion(test.comparison)}. {WAITS} with "
+        f"{escape.code(accept(test))}"
+        for test in suspects
     ]

@@ -13,7 +13,7 @@ from pytest_gpuperf.report.common_mode import common_failure, common_of
 from pytest_gpuperf.report.comparison_table import change_title, deciding_row, point_label, severity, side_names
 from pytest_gpuperf.report.figures import figure, interval, interval_with_level, plural
 from pytest_gpuperf.report.page.markup import Markup, element, joined
-from pytest_gpuperf.report.summary import SUSPECT, rejection_notes
+from pytest_gpuperf.report.summary import rejection_notes, suspect_note
 
 #: Signs beside the colours, for readers who cannot tell colours apart, and for print.
 SIGNS = {
@@ -180,7 +180,7 @@ def _row(entry: PageEntry, reach: float, columns: tuple[str, str] | None, severa
     if entry.reported.error:
         name.append(element("div", f"failed: {entry.reported.error}", class_="bad small"))
     if entry.reported.record.gate == "suspect":
-        name.append(element("div", SUSPECT, class_="small"))
+        name.append(element("div", suspect_note(entry.reported.comparison), class_="small"))
     if entry.reported.expected_failure:
         name.append(element("div", f"failed as expected: {entry.reported.expected_failure}", class_="faint small"))
     if columns is None:

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from pytest_gpuperf.analysis.anchored import ENOUGH
-from pytest_gpuperf.analysis.compare import compare
 from pytest_gpuperf.analysis.rule import Rule
 from pytest_gpuperf.analysis.values import values_of
 from pytest_gpuperf.model import LoadPoint, Record, Run, Verdict, Window
+from tests.unit.comparing import compare
 from tests.unit.factories import SINGLE, record, run, window
 
 TWO = LoadPoint(2)

@@ -9,10 +9,10 @@ import pytest
 from scipy import stats
 
 from pytest_gpuperf.analysis.calibration import CalibrationResult, Proportion, SeriesSpread, calibrate
-from pytest_gpuperf.analysis.compare import compare
 from pytest_gpuperf.analysis.priors import HISTORY_WEIGHT, RECORD_PRIOR, Prior, Priors, calibrated_priors
 from pytest_gpuperf.analysis.rule import Rule
 from pytest_gpuperf.model import Record, Verdict
+from tests.unit.comparing import compare
 from tests.unit.factories import KEY, SINGLE, record
 
 #: Throughputs are exact; latencies are read from buckets.

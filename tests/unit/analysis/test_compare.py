@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from pytest_gpuperf.analysis.changes import changes
-from pytest_gpuperf.analysis.compare import compare
 from pytest_gpuperf.analysis.multiplicity import holm
 from pytest_gpuperf.analysis.priors import Prior
 from pytest_gpuperf.analysis.rule import Rule
@@ -29,6 +28,7 @@ from pytest_gpuperf.model import (
     worst,
 )
 from pytest_gpuperf.model.histogram import GAMMA
+from tests.unit.comparing import compare
 from tests.unit.factories import SINGLE, equal_runs, record, row, run, window
 
 RULE = Rule(prior=Prior(record_sd=0.03, weight=8))

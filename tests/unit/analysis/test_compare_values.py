@@ -11,12 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_gpuperf.analysis.compare import compare, compare_values
 from pytest_gpuperf.analysis.duet.compare import compare_duet, compare_duet_values
 from pytest_gpuperf.analysis.priors import Prior, Priors
 from pytest_gpuperf.analysis.rule import Rule
+from pytest_gpuperf.analysis.suite.comparison import compare_values
 from pytest_gpuperf.analysis.values import RecordValues, values_from_numbers
 from pytest_gpuperf.model import Comparison, LookShares, NamedPoint, Record, Verdict
+from tests.unit.comparing import compare
 from tests.unit.factories import equal_runs, record
 
 QUIET = Rule(prior=Prior(record_sd=0.01, weight=8))

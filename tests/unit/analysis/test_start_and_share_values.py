@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_gpuperf.analysis.compare import compare
 from pytest_gpuperf.analysis.duet.compare import compare_duet
 from pytest_gpuperf.analysis.rule import Rule
 from pytest_gpuperf.analysis.values import values_of
 from pytest_gpuperf.model import START, Comparison, LoadPoint, Record, Run, StartTimes, Verdict, Window
+from tests.unit.comparing import compare
 from tests.unit.factories import histogram, record, run, window
 
 LOADS = (LoadPoint(1), LoadPoint(4))

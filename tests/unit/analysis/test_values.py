@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_gpuperf.analysis.compare import compare
 from pytest_gpuperf.analysis.priors import PRIORS
 from pytest_gpuperf.analysis.rule import Rule
 from pytest_gpuperf.analysis.values import (
@@ -16,6 +15,7 @@ from pytest_gpuperf.analysis.values import (
     without_unit,
 )
 from pytest_gpuperf.model import GATED, Energy, LoadPoint, Memory, NamedPoint, Record, Verdict, figures_by_point
+from tests.unit.comparing import compare
 from tests.unit.factories import SINGLE, equal_runs, record
 
 C4 = NamedPoint("concurrency 4")

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_gpuperf.analysis.compare import compare
 from pytest_gpuperf.analysis.guard import cache_findings
 from pytest_gpuperf.analysis.rule import Rule
 from pytest_gpuperf.model import (
@@ -24,6 +23,7 @@ from pytest_gpuperf.report.findings import words
 from pytest_gpuperf.report.latency_parts import latency_parts
 from pytest_gpuperf.report.notes import curve_notes
 from pytest_gpuperf.targets.kserve.client import times_of_statistics
+from tests.unit.comparing import compare
 from tests.unit.factories import record, run, window
 
 POINT = LoadPoint(2)

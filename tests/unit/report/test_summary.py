@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_gpuperf.analysis.compare import compare
 from pytest_gpuperf.analysis.priors import Prior
 from pytest_gpuperf.analysis.rule import Rule
 from pytest_gpuperf.model import (
@@ -25,6 +24,7 @@ from pytest_gpuperf.model import (
 from pytest_gpuperf.model.finding import ERRORS, REQUESTS_FAILED
 from pytest_gpuperf.report.comparison_table import changed_or_undecided
 from pytest_gpuperf.report.summary import RecordLocation, curve_table, failure_message, headline, record_lines
+from tests.unit.comparing import compare
 from tests.unit.factories import QUANTILES, TEST, curve, curve_point, equal_runs, record, row, run, server_times, window
 
 PLACE = RecordLocation(".gpuperf/nvidia-l4/0123456789ab/20260101T000500000Z-12345678-0a1b2c3d4e5f.json")
