@@ -138,27 +138,29 @@ class Store:
 
     def folders(self, key: PlainMapping | None = None) -> Iterator[str]:
         """Yield the folders of all keys; with ``key``, of the keys with its test and its device."""
-        root = self.files.root
-        for device in [layout.device_folder(key)] if key else self._devices():
-            for test in [layout.test_folder(key)] if key else sorted(self.files.names(f"{root}/{device}")):
-                digests = sorted(filter(layout.is_key, self.files.names(f"{root}/{device}/{test}")))
-                yield from (f"{root}/{device}/{test}/{digest}" for digest in digests)
+        if key is not None:
+            yield from self._folders(layout.device_folder(key), layout.test_folder(key))
+            return
+        for device in self._devices():
+            yield from self._folders_of_device(device)
 
     def folders_of_device(self, key: PlainMapping) -> Iterator[str]:
         """Yield the folders of the keys with any test on the device of ``key``."""
-        device = f"{self.files.root}/{layout.device_folder(key)}"
-        for test in sorted(self.files.names(device)):
-            yield from (
-                f"{device}/{test}/{name}" for name in self.files.names(f"{device}/{test}") if layout.is_key(name)
-            )
+        return self._folders_of_device(layout.device_folder(key))
 
     def folders_elsewhere(self, key: PlainMapping) -> Iterator[str]:
         """Yield the folders of the keys with the test of ``key`` and another device."""
-        root, test = self.files.root, layout.test_folder(key)
         for device in self._devices():
             if device != layout.device_folder(key):
-                folder = f"{root}/{device}/{test}"
-                yield from (f"{folder}/{digest}" for digest in self.files.names(folder) if layout.is_key(digest))
+                yield from self._folders(device, layout.test_folder(key))
+
+    def _folders_of_device(self, device: str) -> Iterator[str]:
+        for test in sorted(self.files.names(f"{self.files.root}/{device}")):
+            yield from self._folders(device, test)
+
+    def _folders(self, device: str, test: str) -> Iterator[str]:
+        folder = f"{self.files.root}/{device}/{test}"
+        yield from (f"{folder}/{digest}" for digest in sorted(self.files.names(folder)) if layout.is_key(digest))
 
     def calibrations(self) -> Iterator[str]:
         """Yield the calibrations of all devices, as paths below the store's root."""
